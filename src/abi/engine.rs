@@ -106,8 +106,8 @@ impl<H: Hosts> Engine<H> {
         (self.table.hold)();
     }
 
-    /// Ends Python's work in this process.
-    pub fn stop(self) {
-        (self.table.stop)();
+    /// Ends Python's work in this process. Subscribers of `process_stopping` are told the `reason`.
+    pub fn stop(self, reason: &str) {
+        (self.table.stop)(Bytes::new(reason.as_bytes()));
     }
 }

@@ -33,7 +33,7 @@ pub use slice::{Bytes, Slice, keep};
 pub use tables::{Arenas, EngineTable, HostTable, SegmentView, StartConfig};
 
 /// Raised with every change of a layout or of a meaning in this crate.
-pub const ABI_VERSION: u32 = 10;
+pub const ABI_VERSION: u32 = 11;
 
 /// Distinguishes builds of one [`ABI_VERSION`]: module and engine must come from the same source of the contract.
 pub const BUILD_ID: &str = concat!(

@@ -246,6 +246,6 @@ pub struct EngineTable {
     pub hold: extern "C" fn(),
     /// Ends Python's work in this process: admits no further request, runs the shutdown callbacks and `atexit` of every
     /// interpreter as [`StartConfig::at_exit`] says, and flushes the standard streams. Ends the process if that takes
-    /// longer than [`StartConfig::exit_timeout`].
-    pub stop: extern "C" fn(),
+    /// longer than [`StartConfig::exit_timeout`]. Subscribers of `process_stopping` are told the `reason`.
+    pub stop: extern "C" fn(reason: Bytes<'_>),
 }

@@ -125,8 +125,9 @@ extern "C" fn hold() {
     guard(|| (), wsgi_python::hold);
 }
 
-extern "C" fn stop() {
-    guard(|| (), wsgi_python::stop);
+extern "C" fn stop(reason: Bytes<'_>) {
+    let reason = String::from_utf8_lossy(reason.get_or_empty());
+    guard(|| (), || wsgi_python::stop(&reason));
 }
 
 /// Makes panics write their source location to httpd's log instead of the terminal.

@@ -1,6 +1,7 @@
 //! Processes of groups that crash, leak, fork, become other programs or are asked to end: what they had not begun goes to
 //! another process, and that one is there soon.
 
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -142,6 +143,33 @@ mpm_tests! {
         });
     }
 
+    fn applications_are_told_why_their_process_ends(mpm) {
+        ours_only!("mod_wsgi has its own tests");
+        let start = |options: &str| {
+            site(mpm, options).file("reasons.wsgi", REASONS)
+                .conf("WSGIScriptAlias /reasons ${ROOT}/reasons.wsgi\nWSGIApplicationGroup %{GLOBAL}\nSetEnv test.folder ${ROOT}/out")
+                .start()
+        };
+        for (options, signal, reason) in [
+            ("threads=2", Some(Signal::TERM), "shutdown_signal"),
+            ("threads=2", Some(Signal::USR1), "graceful_signal"),
+            ("threads=2 eviction-timeout=5", Some(Signal::USR1), "eviction_signal"),
+            ("threads=2 maximum-requests=1", None, "maximum_requests"),
+            ("threads=2 inactivity-timeout=1", None, "inactivity_timeout"),
+            ("threads=2 restart-interval=1", None, "restart_interval"),
+        ] {
+            let server = start(options);
+            server.allow_log("WSGI1154");
+            let process = server.get("/reasons").expect(200).text();
+            if let Some(signal) = signal {
+                send(process.parse().expect("a process"), signal);
+            }
+            let path = server.root().join("out").join(&process);
+            let told = eventually("the application is told", || fs::read_to_string(&path).ok().filter(|told| !told.is_empty()));
+            assert_eq!(told, reason, "{options}");
+        }
+    }
+
     fn no_thread_can_be_started(mpm) {
         ours_only!("mod_wsgi has its own tests");
         let server = site(mpm, "stack-size=99999999999999 connect-timeout=3").start();
@@ -151,5 +179,25 @@ mpm_tests! {
         assert_eq!(server.get("/static.txt").expect(200).text(), "static\n");
     }
 }
+
+/// Answers with its process; at the end, writes why it ends to a file of that name.
+const REASONS: &str = r#"
+import os, mod_wsgi
+
+folder = None
+
+def note(event, **data):
+    if event == "process_stopping" and folder:
+        with open(os.path.join(folder, str(os.getpid())), "w") as file:
+            file.write(data["shutdown_reason"])
+
+mod_wsgi.subscribe_shutdown(note)
+
+def application(environ, start_response):
+    global folder
+    folder = environ["test.folder"]
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [str(os.getpid()).encode()]
+"#;
 
 const ALIAS: &str = "WSGIScriptAlias /faults ${ROOT}/faults.wsgi\nWSGIApplicationGroup %{GLOBAL}";

@@ -244,7 +244,7 @@ impl Stuck {
         } else if self.since.get_or_insert_with(Instant::now).elapsed() >= ONLY_STUCK {
             log_message(Message::EndsWithStuck, &[&stuck]);
             slot::say(ChildState::Draining);
-            start::stop();
+            start::stop("");
             end_as_it_is();
         }
     }

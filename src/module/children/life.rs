@@ -90,6 +90,6 @@ pub(crate) fn hold() {
 pub(crate) fn end() {
     slot::say(ChildState::Draining);
     segment::child_drains();
-    start::stop();
+    start::stop("");
     segment::child_ends();
 }

@@ -124,8 +124,32 @@ pub(super) fn say(word: u8) {
     }
 }
 
+/// Why this process will end, in the words of mod_wsgi. The first reason counts.
+static REASON: OnceLock<&str> = OnceLock::new();
+
+/// Notes why this process will end.
+pub(super) fn note_reason(reason: &'static str) {
+    REASON.get_or_init(|| reason);
+}
+
+/// Returns why this process ends. Without a reason of its own, it was told to.
+pub(super) fn shutdown_reason() -> &'static str {
+    REASON.get().copied().unwrap_or("shutdown_signal")
+}
+
 /// Asks the supervisor for a successor of this process, and counts why.
 pub(super) fn ask_for_successor(reason: RetireReason) {
+    note_reason(match reason {
+        RetireReason::MaxRequests => "maximum_requests",
+        RetireReason::Age => "restart_interval",
+        RetireReason::RequestTimeout => "request_timeout",
+        RetireReason::Deadlock => "deadlock_timeout",
+        RetireReason::StartupTimeout => "startup_timeout",
+        RetireReason::CpuTime => "cpu_time_limit",
+        RetireReason::SourceChanged | RetireReason::Touched | RetireReason::Api => "script_reload",
+        // mod_wsgi has no such limits.
+        RetireReason::Memory | RetireReason::Descriptors => reason.label(),
+    });
     counter!(Id::ChildrenRecycles.name(), "reason" => reason.label()).increment(1);
     if let Some(slot) = slot::get() {
         let me = slot.in_force.me();

@@ -128,7 +128,7 @@ fn live(group: &Arc<Group>, slot: usize, listener: OwnedFd, signals: Signals) ->
         run_server(group, slot, engine, listener, control, &signals)
     };
     drains();
-    start::stop();
+    start::stop(control::shutdown_reason());
     segment::child_ends();
     status
 }
@@ -369,6 +369,9 @@ fn serve(mut ages: Ages, duty: &Duty, control: &OwnedFd, signals: &Signals) {
         ] {
             if is_there {
                 stream.clear();
+                if reason == RetireReason::Api {
+                    control::note_reason(ages.of_eviction);
+                }
                 ask_for_successor(reason);
             }
         }
@@ -425,7 +428,10 @@ fn serve(mut ages: Ages, duty: &Duty, control: &OwnedFd, signals: &Signals) {
         } else if let Some(wish) = ages.look(duty) {
             match wish {
                 Wish::Successor(reason) => ask_for_successor(reason),
-                Wish::Sleep => say(IDLE),
+                Wish::Sleep => {
+                    control::note_reason("inactivity_timeout");
+                    say(IDLE);
+                }
             }
         }
     }
@@ -444,6 +450,8 @@ struct Ages {
     limits: Recycle,
     /// `inactivity-timeout=`
     inactivity: Option<Duration>,
+    /// The reason that applications are told if `SIGUSR1` replaces the process.
+    of_eviction: &'static str,
     /// The activity that was last seen, and when it last changed.
     activity: Option<u64>,
     changed: Instant,
@@ -460,6 +468,10 @@ impl Ages {
                 ..limits
             },
             inactivity: group.inactivity_timeout,
+            of_eviction: match group.eviction_timeout {
+                Some(_) => "eviction_signal",
+                None => "graceful_signal",
+            },
             activity: None,
             changed: now,
         }

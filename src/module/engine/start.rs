@@ -60,15 +60,15 @@ pub(crate) fn hold() {
     }
 }
 
-/// Ends the work of Python.
-pub(crate) fn stop() {
+/// Ends the work of Python. Subscribers of `process_stopping` are told the `reason`.
+pub(crate) fn stop(reason: &str) {
     static STOPPED: AtomicBool = AtomicBool::new(false);
     // With `-X` the process goes on after a restart, so this may run again.
     if STOPPED.swap(true, Relaxed) && !mpm::single_process() {
         return;
     }
     if let Some(engine) = engine() {
-        engine.stop();
+        engine.stop(reason);
     }
 }
 

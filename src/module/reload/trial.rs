@@ -117,7 +117,7 @@ fn run(process: &Arc<Process>, request: &ReloadRequest, tell: OwnedFd) -> u8 {
         progress::tell_problem(what_went_wrong());
     }
     // Ends what the code has begun, as in a child: exit functions, threads.
-    start::stop();
+    start::stop("");
     u8::from(!is_well)
 }
 

@@ -58,18 +58,18 @@ pub(crate) fn patience() -> Duration {
     lock(&PLAN).timeout
 }
 
-/// Ends Python's work in this process.
+/// Ends Python's work in this process. `reason` is what subscribers of `process_stopping` are told.
 ///
 /// A signal may end a prefork child in the middle of a request, on the thread that is inside Python. Then nothing can
 /// be done for Python.
-pub fn stop() {
+pub fn stop(reason: &str) {
     process::close();
     if process::is_inside() {
         return;
     }
     let plan = *lock(&PLAN);
     let all = interpreter::all();
-    let ending = Arc::new(Ending::begin(plan));
+    let ending = Arc::new(Ending::begin(plan, reason));
     let applications = || script::all().into_iter();
     applications().for_each(|application| application.state().drain());
     ending.wait_for_requests(&all);
@@ -101,6 +101,7 @@ fn parts(count: usize) -> u32 {
 /// The end in progress. A watchdog ends the process if it takes too long.
 struct Ending {
     plan: ExitPlan,
+    reason: String,
     until: Instant,
     watched: Arc<Watched>,
     /// The names of threads that did not end in time, in all interpreters.
@@ -188,7 +189,7 @@ impl ExitStep {
 }
 
 impl Ending {
-    fn begin(plan: ExitPlan) -> Self {
+    fn begin(plan: ExitPlan, reason: &str) -> Self {
         let watched = Arc::new(Watched {
             progress: Mutex::new(Progress {
                 ended: false,
@@ -202,6 +203,7 @@ impl Ending {
         });
         let ending = Ending {
             plan,
+            reason: reason.into(),
             until: Instant::now() + plan.timeout,
             watched,
             left_behind: Mutex::new(Vec::new()),
@@ -408,7 +410,7 @@ impl<'i> InInterpreter<'_, 'i> {
 
     fn payload(&self) -> PyResult<Obj<'i>> {
         let payload = self.py.dict()?;
-        payload.set_item(c"shutdown_reason", &self.py.str("")?)?;
+        payload.set_item(c"shutdown_reason", &self.py.str(&self.ending.reason)?)?;
         Ok(payload)
     }
 

@@ -128,7 +128,7 @@ fn in_the_child() {
         single_process: false,
     });
     write(&folder.path("s1one"), "here = 6666\n");
-    crate::stop();
+    crate::stop("");
     assert_eq!(changed(), None, "while Python ends");
 }
 

@@ -127,9 +127,10 @@ fn order() {
     for group in ["", "stopped"] {
         assert_eq!(script.request().group(group).text(), "x");
     }
-    crate::stop();
+    crate::stop("maximum_requests");
     for group in ["", "stopped"] {
-        let stopping = format!("{group} process_stopping {{'shutdown_reason': ''}}");
+        let stopping =
+            format!("{group} process_stopping {{'shutdown_reason': 'maximum_requests'}}");
         assert!(server_logged(3, &stopping));
         assert!(server_logged(3, &format!("{group} atexit")));
         assert!(server_logged(3, &format!("ValueError: in '{group}'")));
@@ -144,7 +145,7 @@ fn order() {
     let late = script.run();
     assert!(late.is(RunOutcome::Draining));
     assert!(late.logged("Python is not running in this child"));
-    crate::stop();
+    crate::stop("");
 }
 
 #[test]
@@ -163,7 +164,7 @@ fn publish() {
          atexit.register(print, 'atexit was run')",
     )
     .run();
-    crate::stop();
+    crate::stop("");
 }
 
 #[test]
@@ -200,7 +201,7 @@ fn hanging(lines: &str) {
     assert_eq!(script.request().group("hanging").text(), "x");
     // Long enough for a thread to take the GIL and keep it.
     std::thread::sleep(Duration::from_millis(600));
-    crate::stop();
+    crate::stop("");
     panic!("the process goes on");
 }
 
@@ -227,7 +228,7 @@ fn threads() {
          atexit.register(print, 'atexit was run')",
     );
     assert_eq!(script.request().group("held").text(), "x");
-    crate::stop();
+    crate::stop("");
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn pools() {
          atexit.register(lambda: print('worked before atexit:', worked == [1]))",
     );
     assert_eq!(script.text(), "x");
-    crate::stop();
+    crate::stop("");
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn a_request_that_goes_on() {
         let request = scope.spawn(|| reading.request().body([wait, Piece::text("x")]).text());
         told.recv().unwrap();
         let began = Instant::now();
-        crate::stop();
+        crate::stop("");
         assert!(began.elapsed() >= Duration::from_millis(500));
         release.send(()).unwrap();
         assert_eq!(request.join().unwrap(), "read");
@@ -305,7 +306,7 @@ fn inside() {
     let script =
         Script::app("environ['wsgi.input'].read()\nreturn respond(start_response, 'read')");
     let request = script.request();
-    let stop = Piece::Wait(Box::new(crate::stop));
+    let stop = Piece::Wait(Box::new(|| crate::stop("")));
     assert_eq!(request.body([stop, Piece::text("x")]).text(), "read");
     assert!(script.run().is(RunOutcome::Draining));
 }
@@ -364,7 +365,7 @@ fn finalize(group: &str, expected: bool) {
             told.recv()
         });
         std::thread::sleep(Duration::from_millis(100));
-        crate::stop();
+        crate::stop("");
         assert_eq!(!is_initialized(), expected);
         drop(tell);
     });
@@ -375,7 +376,7 @@ fn finalize_with_threads() {
     plan(AtExit::Finalize, 1000);
     let script = script("threading.Thread(target=held.wait, name='held', daemon=False).start()");
     assert_eq!(script.text(), "x");
-    crate::stop();
+    crate::stop("");
     assert!(is_initialized());
 }
 
@@ -386,6 +387,6 @@ fn single_process() {
         single_process: true,
     });
     assert_eq!(script("").text(), "x");
-    crate::stop();
+    crate::stop("");
     assert!(is_initialized());
 }
