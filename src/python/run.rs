@@ -45,8 +45,11 @@ pub unsafe fn run(raw: &RunRequest<'_>) -> RunOutcome {
     // SAFETY: by contract; calls of the host go through the state, one at a time.
     let state = unsafe { RequestState::new(HostRequest::new(table, raw.host()), raw) };
     if process::is_closing() {
-        let line = Message::PythonAbsent.line(&[&String::from_utf8_lossy(script)]);
-        log_message(Some(&state), Message::PythonAbsent, &line);
+        // The request of a group goes to another process.
+        if !process::is_in_group() {
+            let line = Message::PythonAbsent.line(&[&String::from_utf8_lossy(script)]);
+            log_message(Some(&state), Message::PythonAbsent, &line);
+        }
         return refused(&state, RunOutcome::Draining);
     }
     let timer = gil::time(App::new(raw.target.app), raw.timing.times);

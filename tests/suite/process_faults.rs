@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use harness::{Request, eventually, kill, mpm_tests, ours_only};
 use rustix::process::Signal;
 
-use crate::daemon::{group_process, send, site};
+use crate::daemon::{group_process, pid_of, send, site};
 
 /// Answers with its process; `/fork`, `/exec` and `/limit` do what they say.
 const FAULTS: &str = r#"
@@ -131,7 +131,8 @@ mpm_tests! {
                 .collect();
             for _ in 0..3 {
                 thread::sleep(Duration::from_millis(400));
-                let old = group_process(&server);
+                // One that is starting would count as a failed start.
+                let old = pid_of(&server.get("/process").expect(200).json());
                 send(old, Signal::TERM);
                 eventually("another process", || {
                     let now = server.group_processes();

@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender, SyncSender};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -129,6 +129,9 @@ fn live(group: &Arc<Group>, slot: usize, listener: OwnedFd, signals: Signals) ->
     };
     drains();
     start::stop(control::shutdown_reason());
+    if let Some(server) = SERVER.get() {
+        server.finish();
+    }
     segment::child_ends();
     status
 }
@@ -197,12 +200,16 @@ fn run_server(
             return 1;
         }
     };
+    SERVER.get_or_init(|| server);
     let duty = Duty::Requests(server, tell_of_signals(engine));
     say(READY);
     let ages = Ages::new(&group.config, limits);
     serve(ages, &duty, control, signals);
     0
 }
+
+/// What serves the requests of this process.
+static SERVER: OnceLock<&RequestServer> = OnceLock::new();
 
 /// Returns the limits after which this process must be replaced.
 fn limits(group: &Group) -> Recycle {

@@ -12,7 +12,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Acquire, Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use rustix::io::Errno;
@@ -41,6 +41,8 @@ use crate::metrics::segment;
 const CONNECTIONS: usize = 4096;
 /// How many requests may wait besides those that are inside Python, each in a thread.
 const WAITING: u32 = 512;
+/// How long the end of the process waits for answers that are on their way.
+const ANSWERS: Duration = Duration::from_secs(1);
 /// How long no connections are taken after one could not be taken.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a child of httpd may take to send or take something, so that one that is stopped holds no thread forever.
@@ -155,6 +157,16 @@ impl RequestServer {
     pub(super) fn close(&self) {
         self.is_closed.store(true, SeqCst);
         while self.running() > self.stuck() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Reads no further request from now on. Returns when those that were read are answered, which takes no time once
+    /// Python has ended; waits no longer than [`ANSWERS`] for the rest.
+    pub(super) fn finish(&self) {
+        self.is_closed.store(true, SeqCst);
+        let begun = Instant::now();
+        while self.running() > self.stuck() && begun.elapsed() < ANSWERS {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
