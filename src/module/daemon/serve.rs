@@ -71,6 +71,8 @@ pub(super) struct RequestServer {
     running: AtomicU32,
     /// Where children of httpd see how many requests run.
     load: Option<Load>,
+    /// A connection could not be taken.
+    has_no_descriptors: AtomicBool,
     is_draining: AtomicBool,
     /// The process ends: what has arrived stays unread, so that the children see that it was not begun.
     is_closed: AtomicBool,
@@ -106,6 +108,7 @@ impl RequestServer {
             threads: AtomicU32::new(0),
             running: AtomicU32::new(0),
             load: segment::in_force().and_then(|in_force| in_force.segment.load_of(slot)),
+            has_no_descriptors: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -242,7 +245,9 @@ impl RequestServer {
                 Err(errno) => {
                     log_message(Message::GroupServe, &[&errno]);
                     // A successor has none of the descriptors that the application has not closed.
-                    ask_for_successor(RetireReason::Descriptors);
+                    if !self.has_no_descriptors.swap(true, Relaxed) {
+                        ask_for_successor(RetireReason::Descriptors);
+                    }
                     std::thread::sleep(PAUSE);
                     break;
                 }
