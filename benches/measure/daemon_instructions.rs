@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::measure::callgrind;
-use crate::measure::instructions::{FEW, MANY};
+use crate::measure::instructions::{FEW, MANY, per_request};
 use crate::print::table::{Table, thousands};
 use crate::subjects::load::Connection;
 use crate::subjects::server::{Httpd, Mpm, Under};
@@ -52,7 +52,7 @@ fn count(httpd: &Httpd, subject: &Subject) -> Result<Count> {
         contender: subject.contender,
         after_few,
         after_many,
-        per_request: (after_many - after_few) as f64 / (MANY - FEW) as f64,
+        per_request: per_request(after_few, after_many),
     })
 }
 

@@ -51,14 +51,18 @@ fn count(httpd: &Httpd, subject: &Subject, mpm: Mpm) -> Result<Count> {
     let (few, _) = dump_after(httpd, subject, mpm, FEW)?;
     let (many, libpython) = dump_after(httpd, subject, mpm, MANY)?;
     let (after_few, after_many) = (callgrind::total(&few)?, callgrind::total(&many)?);
-    let per_request = (after_many - after_few) as f64 / (MANY - FEW) as f64;
     Ok(Count {
         contender: subject.contender,
         after_few,
         after_many,
-        per_request,
+        per_request: per_request(after_few, after_many),
         libpython,
     })
+}
+
+/// Returns the instructions per request, from the totals after [`FEW`] and after [`MANY`] requests.
+pub(crate) fn per_request(after_few: i64, after_many: i64) -> f64 {
+    (after_many - after_few) as f64 / (MANY - FEW) as f64
 }
 
 /// Returns callgrind's file of a child that has answered `requests` requests on one connection, and the file name of

@@ -2,14 +2,14 @@
 //! another process, and that one is there soon.
 
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::{Request, eventually, kill, mpm_tests, ours_only};
+use harness::{eventually, kill, mpm_tests, ours_only};
 use rustix::process::Signal;
 
 use crate::daemon::{group_process, pid_of, send, site};
+use crate::recycle::under_load;
 
 /// Answers with its process; `/fork`, `/exec` and `/limit` do what they say.
 const FAULTS: &str = r#"
@@ -117,18 +117,7 @@ mpm_tests! {
         let server = site(mpm, "threads=2").file("faults.wsgi", FAULTS).conf(ALIAS).pool(4, 8).start();
         server.get("/hello").expect(200);
         server.allow_log("WSGI1154");
-        let over = AtomicBool::new(false);
-        thread::scope(|scope| {
-            let clients: Vec<_> = (0..8)
-                .map(|_| {
-                    scope.spawn(|| {
-                        while !over.load(Relaxed) {
-                            let answer = server.try_send(&Request::get("/hello")).expect("an answer");
-                            assert_eq!(answer.status(), 200, "{answer:?}");
-                        }
-                    })
-                })
-                .collect();
+        under_load(&server, 8, "/hello", || {
             for _ in 0..3 {
                 thread::sleep(Duration::from_millis(400));
                 // One that is starting would count as a failed start.
@@ -139,8 +128,6 @@ mpm_tests! {
                     (!now.contains(&old) && now.len() == 1).then_some(())
                 });
             }
-            over.store(true, Relaxed);
-            clients.into_iter().for_each(|client| client.join().expect("no request fails"));
         });
     }
 

@@ -1,12 +1,11 @@
 //! `WSGIRecycle`: children that have reached a limit are replaced, and clients notice nothing.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Mpm, Request, Server, embedded_only, eventually_by_turns, eventually_within, long, mpm_tests,
-    ours_only, rss_kib,
+    Mpm, Over, Request, Server, embedded_only, eventually_by_turns, eventually_within, long,
+    mpm_tests, ours_only, rss_kib,
 };
 
 use crate::rolls::FULL;
@@ -19,7 +18,7 @@ mpm_tests! {
         let time = Duration::from_secs(if long() { 300 } else { 0 });
         let retired = || server.count_log("this child retires: it uses too much memory");
         let mut most = 0;
-        under_load(&server, || {
+        under_load(&server, 4, "/app", || {
             let begun = Instant::now();
             let replaced = eventually_within(time + Duration::from_secs(120), || {
                 let children = server.children();
@@ -40,7 +39,7 @@ mpm_tests! {
         embedded_only!("WSGIRecycle replaces httpd's children");
         let server = start(mpm, "WSGIRecycle requests=100 jitter=20");
         let before = server.children();
-        under_load(&server, || {
+        under_load(&server, 4, "/app", || {
             eventually_by_turns("children are recycled", || {
                 (server.count_log(r"WSGIRecycle: this child has served \d+ requests") >= 4).then_some(())
             });
@@ -55,7 +54,7 @@ mpm_tests! {
         ours_only!("mod_wsgi does not replace its children");
         embedded_only!("WSGIRecycle replaces httpd's children");
         let server = start(mpm, "WSGIRecycle age=1");
-        under_load(&server, || {
+        under_load(&server, 4, "/app", || {
             eventually_by_turns("children are recycled", || {
                 (server.count_log(r"WSGIRecycle: this child has served for \d+ s") >= 4).then_some(())
             });
@@ -103,21 +102,15 @@ fn start_with(mpm: Mpm, line: &str, application: &str) -> Server {
     server
 }
 
-/// Runs `work` while four clients send requests, all of which must be answered.
-fn under_load(server: &Server, work: impl FnOnce()) {
-    struct Over<'a>(&'a AtomicBool);
-    impl Drop for Over<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Relaxed);
-        }
-    }
-    let over = AtomicBool::new(false);
+/// Runs `work` while clients send requests, all of which must be answered.
+pub(crate) fn under_load(server: &Server, clients: usize, target: &str, work: impl FnOnce()) {
+    let over = Over::default();
     thread::scope(|scope| {
-        let clients: Vec<_> = (0..4)
+        let clients: Vec<_> = (0..clients)
             .map(|_| {
                 scope.spawn(|| {
-                    while !over.load(Relaxed) {
-                        let response = server.try_send(&Request::get("/app"));
+                    while !over.is_over() {
+                        let response = server.try_send(&Request::get(target));
                         let response = response.expect("an answer").expect(200);
                         assert!(response.is_complete());
                     }
@@ -125,7 +118,7 @@ fn under_load(server: &Server, work: impl FnOnce()) {
             })
             .collect();
         {
-            let _over = Over(&over);
+            let _end = over.at_end();
             work();
         }
         for client in clients {

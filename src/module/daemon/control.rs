@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use metrics::counter;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU};
 use signal_hook::low_level::pipe;
+use wsgi_core::config::ProcessGroup;
 use wsgi_telemetry::board::RetireReason;
 use wsgi_telemetry::catalogue::Id;
 
@@ -57,6 +58,8 @@ pub(super) struct Signals {
     pub(super) end: SignalStream,
     /// `SIGUSR1`: a successor must take over.
     pub(super) replace: SignalStream,
+    /// What applications are told of the end for `SIGUSR1`.
+    pub(super) replaces: &'static str,
     /// `SIGXCPU`, for `cpu-time-limit=`: the same.
     pub(super) cpu_time: SignalStream,
     /// `SIGHUP`, for subscribers in applications.
@@ -68,12 +71,20 @@ pub(super) struct Signals {
 impl Signals {
     /// Makes the signals of this process readable. In a service, Python handles those that end it. `SIGHUP` and `SIGUSR2`
     /// end no process.
-    pub(super) fn register(is_service: bool) -> io::Result<Self> {
+    pub(super) fn register(group: &ProcessGroup) -> io::Result<Self> {
+        let of_end: &[_] = match group.is_service() {
+            true => &[],
+            false => &[SIGTERM, SIGINT],
+        };
         Ok(Self {
-            end: SignalStream::of(if is_service { &[] } else { &[SIGTERM, SIGINT] })?,
+            end: SignalStream::of(of_end)?,
             hang_up: SignalStream::of(&[SIGHUP])?,
             user: SignalStream::of(&[SIGUSR2])?,
             replace: SignalStream::of(&[SIGUSR1])?,
+            replaces: match group.eviction_timeout {
+                Some(_) => "eviction_signal",
+                None => "graceful_signal",
+            },
             cpu_time: SignalStream::of(&[SIGXCPU])?,
         })
     }

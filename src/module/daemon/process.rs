@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender, SyncSender};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -85,7 +85,7 @@ fn prepare(
     forked::serve(&listener);
     let control = control.try_clone_to_owned()?;
     control::keep(control);
-    let signals = Signals::register(group.is_service())?;
+    let signals = Signals::register(group)?;
     // Copies that an application forks restore the default actions of these signals.
     forked::watch(wsgi_telemetry::writer::detach);
     Ok((listener, signals))
@@ -122,15 +122,15 @@ fn live(group: &Arc<Group>, slot: usize, listener: OwnedFd, signals: Signals) ->
         return 1;
     };
     watch::start(&group.process);
-    let status = if is_service {
-        run_service(group, engine, control, signals)
+    let (status, server) = if is_service {
+        (run_service(group, engine, control, signals), None)
     } else {
         run_server(group, slot, engine, listener, control, &signals)
     };
     drains();
     start::stop(control::shutdown_reason());
-    if let Some(server) = SERVER.get() {
-        server.finish();
+    if let Some(server) = server {
+        server.close();
     }
     segment::child_ends();
     status
@@ -179,7 +179,7 @@ fn load_ahead(group: &Group, engine: Engine<HostRequests>) {
     }
 }
 
-/// Serves requests until the end. Returns the exit status.
+/// Serves requests until the end. Returns the exit status, and what has served them.
 fn run_server(
     group: &Group,
     slot: usize,
@@ -187,7 +187,7 @@ fn run_server(
     listener: OwnedFd,
     control: &OwnedFd,
     signals: &Signals,
-) -> u8 {
+) -> (u8, Option<&'static RequestServer>) {
     let limits = limits(group);
     let requests = limits.requests;
     let shares_gil = plan::shares_gil(&group.process, start::has_gil());
@@ -197,19 +197,15 @@ fn run_server(
         Ok(server) => server,
         Err(error) => {
             log_message(Message::GroupStart, &[&group.config.name, &error]);
-            return 1;
+            return (1, None);
         }
     };
-    SERVER.get_or_init(|| server);
     let duty = Duty::Requests(server, tell_of_signals(engine));
     say(READY);
     let ages = Ages::new(&group.config, limits);
     serve(ages, &duty, control, signals);
-    0
+    (0, Some(server))
 }
-
-/// What serves the requests of this process.
-static SERVER: OnceLock<&RequestServer> = OnceLock::new();
 
 /// Returns the limits after which this process must be replaced.
 fn limits(group: &Group) -> Recycle {
@@ -324,12 +320,6 @@ impl Duty {
         }
     }
 
-    fn close(&self) {
-        if let Self::Requests(server, _) = self {
-            server.close();
-        }
-    }
-
     /// See [`RequestServer::activity`].
     fn activity(&self) -> Option<u64> {
         match self {
@@ -370,17 +360,14 @@ fn serve(mut ages: Ages, duty: &Duty, control: &OwnedFd, signals: &Signals) {
         if must_end {
             return duty.refuse();
         }
-        for (is_there, stream, reason) in [
-            (must_be_replaced, &signals.replace, RetireReason::Api),
-            (has_no_time_left, &signals.cpu_time, RetireReason::CpuTime),
-        ] {
-            if is_there {
-                stream.clear();
-                if reason == RetireReason::Api {
-                    control::note_reason(ages.of_eviction);
-                }
-                ask_for_successor(reason);
-            }
+        if must_be_replaced {
+            signals.replace.clear();
+            control::note_reason(signals.replaces);
+            ask_for_successor(RetireReason::Api);
+        }
+        if has_no_time_left {
+            signals.cpu_time.clear();
+            ask_for_successor(RetireReason::CpuTime);
         }
         for (is_there, stream, signal) in [
             (has_hung_up, &signals.hang_up, SIGHUP),
@@ -418,17 +405,12 @@ fn serve(mut ages: Ages, duty: &Duty, control: &OwnedFd, signals: &Signals) {
         }
         if is_draining {
             match duty.work() {
-                (0, _) => {
-                    duty.close();
-                    return;
-                }
+                (0, _) => return,
                 (running, stuck) if running > stuck => only_stuck = None,
                 (_, stuck) => {
                     let since = *only_stuck.get_or_insert_with(Instant::now);
                     if since.elapsed() >= ONLY_STUCK {
-                        log_message(Message::EndsWithStuck, &[&stuck]);
-                        duty.close();
-                        return;
+                        return log_message(Message::EndsWithStuck, &[&stuck]);
                     }
                 }
             }
@@ -457,8 +439,6 @@ struct Ages {
     limits: Recycle,
     /// `inactivity-timeout=`
     inactivity: Option<Duration>,
-    /// The reason that applications are told if `SIGUSR1` replaces the process.
-    of_eviction: &'static str,
     /// The activity that was last seen, and when it last changed.
     activity: Option<u64>,
     changed: Instant,
@@ -475,10 +455,6 @@ impl Ages {
                 ..limits
             },
             inactivity: group.inactivity_timeout,
-            of_eviction: match group.eviction_timeout {
-                Some(_) => "eviction_signal",
-                None => "graceful_signal",
-            },
             activity: None,
             changed: now,
         }

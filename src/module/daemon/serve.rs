@@ -156,17 +156,9 @@ impl RequestServer {
         (self.active.load(Relaxed) == 0).then(|| self.activity.load(Relaxed))
     }
 
-    /// Reads no further request from now on. Returns when none is being read.
-    pub(super) fn close(&self) {
-        self.is_closed.store(true, SeqCst);
-        while self.running() > self.stuck() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
     /// Reads no further request from now on. Returns when those that were read are answered, which takes no time once
     /// Python has ended; waits no longer than [`ANSWERS`] for the rest.
-    pub(super) fn finish(&self) {
+    pub(super) fn close(&self) {
         self.is_closed.store(true, SeqCst);
         let begun = Instant::now();
         while self.running() > self.stuck() && begun.elapsed() < ANSWERS {

@@ -14,7 +14,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use wsgi_core::child::supervision::Action;
 use wsgi_core::messages::Message;
 use wsgi_httpd::helper::{Helper, ParentThread};
-use wsgi_httpd::mpm::{self, scoreboard};
+use wsgi_httpd::mpm::scoreboard;
 use wsgi_telemetry::board::RetireReason;
 use wsgi_telemetry::clock;
 
@@ -63,7 +63,7 @@ pub(crate) fn prepare(thread: &ParentThread) {
 /// Starts the supervisor of the configuration in force, if it has process groups, and lets the one before go.
 pub(crate) fn start(thread: &ParentThread) {
     let groups = groups::current();
-    if HELPER.is_running() || mpm::single_process() {
+    if HELPER.is_running() {
         return;
     }
     let predecessor = std::mem::take(&mut *parent());
